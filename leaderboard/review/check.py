@@ -43,7 +43,7 @@ from .claims import (
 from .effects import effects
 from .parcel import opened, read_manifest
 from .proofs import Proof, prove, rerun
-from .review import RESERVED, REVIEW, Assessment, Review, ReviewFile, Tier, comment, put, read_review, suite_folder
+from .review import RESERVED, Assessment, Review, ReviewFile, Tier, comment, put, read_review, suite_folder
 from .signature import is_maintainer, signer
 from .tiers import TIERS, claimed
 
@@ -239,7 +239,7 @@ def _gate(before: Leaderboard, after: Leaderboard, cells: Mapping[str, Cell]) ->
 
 def _reviews(known: Sequence[Cell]) -> dict[str, ReviewFile]:
     """Reviews of published cells, by key."""
-    found = {cell.record.key: read_review(cell.folder) for cell in known if REVIEW in cell.beside}
+    found = {cell.record.key: read_review(cell.folder) for cell in known}
     return {key: review for key, review in found.items() if review is not None}
 
 

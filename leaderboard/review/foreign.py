@@ -281,8 +281,6 @@ def replays_of(cells: Sequence[Cell]) -> tuple[dict[str, ReplayFile], list[Probl
     found: dict[str, ReplayFile] = {}
     problems = []
     for cell in cells:
-        if REPLAY not in cell.beside:
-            continue
         try:
             one = read_replay(cell.folder)
             one = one and _of_record(cell, one)

@@ -9,7 +9,7 @@ from benchmark.errors import RecordError
 
 from ..board import Problem, Row
 from ..cells.cell import Cell
-from .review import REVIEW, ReviewFile, Tier, read_review
+from .review import ReviewFile, Tier, read_review
 
 __all__ = ["claimed", "reviews_of", "weakest"]
 
@@ -22,8 +22,6 @@ def reviews_of(cells: Sequence[Cell]) -> tuple[dict[str, ReviewFile], list[Probl
     found: dict[str, ReviewFile] = {}
     problems = []
     for cell in cells:
-        if REVIEW not in cell.beside:
-            continue
         try:
             review = read_review(cell.folder)
         except RecordError as error:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from markupsafe import Markup, escape
 
 from ..words.wording import breakable
-from .column import Column
+from .column import Column, Of
 from .paths import Paths
 from .tried_columns import Tried
 
 __all__ = ["DrawnCells", "exact", "span"]
 
-Of = TypeVar("Of")
-NOTHING = Markup("")
+EMPTY = Markup("")
 View = Mapping[str, object]
 """Properties of the page and the row that a cell needs: `sortable`, and `lowest`, the smallest value of the row."""
 
@@ -24,13 +22,13 @@ View = Mapping[str, object]
 def exact(column: Column[Of], one: Of) -> Markup:
     """Exact value by which the script sorts."""
     value = column.value(one)
-    return NOTHING if value is None else escape(value)
+    return EMPTY if value is None else escape(value)
 
 
 def span(column: Column[Of], one: Of) -> Markup:
     """Interval after a value, nothing without one."""
     between = column.span(one) if column.span else ""
-    return Markup(f' <span class="ci">{escape(between)}</span>') if between else NOTHING
+    return Markup(f' <span class="ci">{escape(between)}</span>') if between else EMPTY
 
 
 @dataclass(frozen=True)
