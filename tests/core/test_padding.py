@@ -188,7 +188,7 @@ def test_a_number_of_rows_that_is_asked_for_often_is_not_padded(name: str, count
     assert set(model.rows) == {count} if count >= 4 else max(model.rows) <= 4
 
 
-@pytest.mark.parametrize("name", set(NARROW) - {"linear"})  # which keeps nothing for its backward pass
+@pytest.mark.parametrize("name", [name for name in NARROW if name != "linear"])  # which keeps nothing for its backward pass
 def test_the_last_rows_take_a_pass_of_their_own_where_it_costs_less_than_padding(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
