@@ -173,6 +173,17 @@ def test_few_rows_take_a_narrow_pass_with_the_same_bits(name: str) -> None:
         assert model.rows[-1] in {-(-count // 4) * 4, *((2, 3) if count < 4 else ())}, count
 
 
+def _same_bits(model: nn.Module, x: torch.Tensor, count: int) -> bool:
+    """True if the bare model gives `count` rows the scores and gradients, bit for bit, that it gives them among all."""
+    found = []
+    for rows in (x[:count], x):
+        leaf = rows.clone().requires_grad_(True)
+        scores = model(leaf)
+        (slope,) = torch.autograd.grad((scores * torch.arange(1.0, 1.0 + scores.shape[1])).sum(), leaf)
+        found.append(torch.cat([scores.detach().flatten(1), slope.flatten(1)], 1)[:count])
+    return torch.equal(*found)
+
+
 @pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("count", [3, 13, 45])
 def test_a_number_of_rows_that_is_asked_for_often_is_not_padded(name: str, count: int) -> None:
@@ -180,15 +191,16 @@ def test_a_number_of_rows_that_is_asked_for_often_is_not_padded(name: str, count
     system = _system(model)
     x = torch.rand(2 * PASS_ROWS, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     whole, _ = _asked(system, x)
+    narrow = _same_bits(model, x, count)  # which depends on the processor
     for _ in range(10):
         model.rows.clear()
         some, _ = _asked(system, x[:count])
         for one, other in zip(some, whole, strict=True):
             assert torch.equal(one, other[:count])
-    assert set(model.rows) == {count} if count >= 4 else max(model.rows) <= 4
+    assert set(model.rows) == {count} if narrow else max(model.rows) > count
 
 
-@pytest.mark.parametrize("name", [name for name in NARROW if name != "linear"])  # which keeps nothing for its backward pass
+@pytest.mark.parametrize("name", [name for name in NARROW if name != "linear"])  # it keeps nothing to go backward
 def test_the_last_rows_take_a_pass_of_their_own_where_it_costs_less_than_padding(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
