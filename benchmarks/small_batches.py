@@ -34,7 +34,7 @@ LARGE = {"small_cnn": (65, 100, 512, 1024), "lenet": (65, 100, 512, 1024), "resn
 
 HEAD = ("network", "examples", "rows computed", "time / bare pass", "goal 1.2", "padding alone", "first pass", "before")
 GOAL = 1.2
-ENOUGH = 20
+ENOUGH = 70
 """Passes after which a number of rows itself has been compared with a full pass."""
 
 SAID = """\

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +31,12 @@ benchmark/__init__.py.)
 STEP = 4
 """Narrow passes are tried at first with a multiple of this many rows."""
 
-FEWEST = 2
-"""Fewest rows that are tried at first; one row alone takes the kernels of a vector."""
+FEWEST_TRIALS, FEWEST_VALUES = 8, 64
+"""Passes that are compared before a number of rows is used that is no multiple of STEP, and scores of a row in them.
+
+Kernels for the rest of the rows differ from those of a full pass in a single value with a probability of 0.12 at least
+(sums of six terms; 0.6 from sixteen terms on), so that one comparison of a few values proves nothing.
+"""
 
 NEVER_CUT = 64
 """Passes are cut into pieces of a multiple of this many rows, but for the rest."""
@@ -73,19 +79,32 @@ def padded(x: Tensor, rows: int | None = None) -> Tensor:
     return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing and len(x) else x
 
 
+Place = tuple[Sequence[int], int, bool]
+"""Shape of an input, number of threads, and whether only deterministic algorithms are used."""
+
+
+class MadeOf(NamedTuple):
+    """Layers, shapes and types of weights, operators of the graph, and number of scores of a row."""
+
+    layers: str
+    weights: tuple[object, ...]
+    operators: tuple[str, ...]
+    scores: int
+
+
 class NarrowPasses:
     """Passes of fewer rows than full ones in which a module gives each row the bits that it has in a full one.
 
     On the CPU a module without hooks may be asked in fewer rows where all operators of its graph are among EXACT, and
     where scores and gradients of random inputs in that many rows are the bits of a full pass; where the gradients alone
-    differ, passes that none follows may still be narrow. Kernels are chosen by shapes alone, so that one comparison
-    decides for all inputs. It is made the first time that so few rows are asked about, and once per process for all
-    modules of the same layers, shapes and operators; a copy of the module answers, so that one that notes its passes
-    notes none of these. The global random generators are restored afterwards, since an attack may be running, and
-    making a copy of a Keras model seeds its layers anew.
+    differ, passes that none follows may still be narrow. Kernels are chosen by shapes alone, so that comparisons decide
+    for all inputs and weights. They are made with random weights, since with weights of zero any kernel gives the same,
+    and once per process for all modules of the same layers, shapes and operators; a copy of the module answers, so that
+    one that notes its passes notes none of these. The global random generators are restored afterwards, since an attack
+    may be running, and making a copy of a Keras model seeds its layers anew.
 
-    A multiple of four rows is tried first, and before it, for fewer than four, two or three. A number of rows that is
-    no multiple of four is tried once it has been asked for so often that the comparison pays.
+    A multiple of four rows is compared with one full pass the first time that so few rows are asked about. Another
+    number of rows is compared in several passes, once it has been asked for so often that this pays.
     """
 
     _compared: dict[tuple[object, ...], tuple[bool, bool]] = {}  # noqa: RUF012 - shared: holds for copies of a system
@@ -94,8 +113,7 @@ class NarrowPasses:
         self.module = module
         self._chosen: dict[tuple[object, ...], int] = {}
         self._asked: Counter[tuple[object, ...]] = Counter()
-        self._operators: dict[tuple[object, ...], tuple[object, ...] | None] = {}
-        self._full: tuple[object, Sequence[Tensor]] | None = None
+        self._known: dict[Place, MadeOf | None] = {}
         self._kept: dict[tuple[object, ...], int] = {}
 
     def cut(self, x: Tensor) -> list[int]:
@@ -145,49 +163,50 @@ class NarrowPasses:
         place = (x.shape[1:], torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
         asked = (*place, count, followed)
         self._asked[asked] += 1
-        known = self._chosen.get(asked, full)
-        pays = known > count and self._asked[asked] == 1 + (full + count) // (known - count)
-        if pays or asked not in self._chosen:
-            generators = generators_now()
-            tried = (rows for rows in _tried(count, exact=pays) if self._same(place, rows)[followed])
-            self._chosen[asked] = min(known, next(tried, full))
-            set_generators(generators)
+        known = self._chosen.get(asked)
+        if known is None:
+            rows = rounded_up(count, STEP) if count <= PASS_ROWS - STEP else full
+            self._chosen[asked] = rows if rows < full and self._same(place, rows)[followed] else full
+        elif known > count and self._asked[asked] == self._pays(place, count, known):
+            self._chosen[asked] = count if self._same(place, count)[followed] else known
         return self._chosen[asked]
 
-    def _same(self, place: tuple[Sequence[int], int, bool], rows: int) -> tuple[bool, bool]:
-        """True if a pass of `rows` rows gives the scores of a full one, and if also the gradients, bit for bit.
+    def _pays(self, place: Place, count: int, known: int) -> int | None:
+        """Requests for `count` rows, in passes of `known`, that make a comparison worth it; None for never."""
+        made_of = self._made_of(place)
+        return None if made_of is None else 1 + 2 * rounded_up(count) * _full_passes(count, made_of) // (known - count)
 
-        Args:
-            place: shape of an input and how the process is set up.
-        """
-        try:
-            if place not in self._operators:
-                self._operators[place] = self._recorded(place[0])
-            operators = self._operators[place]
-            if operators is None:
-                return False, False
-            key = (operators, *place, rows)
-            if key not in self._compared:
-                model = copy.deepcopy(self.module)
-                x = torch.rand(rounded_up(rows), *place[0], generator=torch.Generator().manual_seed(0))
-                answers = zip(_answers(model, x[:rows]), self._full_answers(model, x, place), strict=True)
-                plain, scores, slope = (torch.equal(few, many[:rows]) for few, many in answers)
-                self._compared[key] = plain and scores, plain and scores and slope
-            return self._compared[key]
-        except Exception:  # errors of a system are reported where its answer is needed
+    def _same(self, place: Place, rows: int) -> tuple[bool, bool]:
+        """True if a pass of `rows` rows gives the scores of a full one, and if also the gradients, bit for bit."""
+        made_of = self._made_of(place)
+        if made_of is None:
             return False, False
+        key = (made_of, place, rows)
+        if key not in self._compared:
+            generators = generators_now()
+            try:
+                passes = _full_passes(rows, made_of)
+                self._compared[key] = _compare(copy.deepcopy(self.module), place[0], rows, passes)
+            except Exception:  # errors of a system are reported where its answer is needed
+                return False, False
+            finally:
+                set_generators(generators)
+        return self._compared[key]
 
-    def _full_answers(self, model: nn.Module, x: Tensor, place: object) -> Sequence[Tensor]:
-        """Answers of a full pass, the last ones remembered as long as the weights stay."""
-        made_of = (place, len(x), [value._version for value in self.module.state_dict().values()])
-        if self._full is None or self._full[0] != made_of:
-            self._full = made_of, _answers(model, x)
-        return self._full[1]
+    def _made_of(self, place: Place) -> MadeOf | None:
+        """What the module is made of for inputs of the shape that `place` begins with; see :meth:`_recorded`."""
+        if place not in self._known:
+            generators = generators_now()
+            try:
+                self._known[place] = self._recorded(place[0])
+            except Exception:  # errors of a system are reported where its answer is needed
+                self._known[place] = None
+            finally:
+                set_generators(generators)
+        return self._known[place]
 
-    def _recorded(
-        self, shape: Sequence[int], note: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[object, ...] | None:
-        """Layers, shapes and operators of the module; None if one is not exact, or no gradient reaches the input.
+    def _recorded(self, shape: Sequence[int], note: Callable[[Tensor], Tensor] | None = None) -> MadeOf | None:
+        """What the module is made of; None if an operator is not exact, or no gradient reaches the input.
 
         Args:
             note: is given each tensor that the graph keeps, and returns it.
@@ -196,21 +215,51 @@ class NarrowPasses:
             return None
         leaf = torch.full((STEP, *shape), 0.5, requires_grad=True)
         with torch.enable_grad(), saved_tensors_hooks(note or _as_it_is, _as_it_is):
-            names = _operators(copy.deepcopy(self.module)(leaf.clone()))
+            scores = copy.deepcopy(self.module)(leaf.clone())
+            names = _operators(scores)
         if not names or not set(names) <= EXACT:
             return None
         shapes = [(name, tuple(value.shape), value.dtype) for name, value in self.module.state_dict().items()]
-        return (repr(self.module), tuple(shapes), tuple(names))
+        return MadeOf(repr(self.module), tuple(shapes), tuple(names), scores[0].numel())
 
 
-def _tried(count: int, *, exact: bool) -> Iterator[int]:
-    """Numbers of rows that a pass for `count` rows may have, fewest first. exact: try also `count` itself."""
-    if exact:
-        yield count
-    elif count <= PASS_ROWS - STEP:
-        if count < STEP:
-            yield max(count, FEWEST)
-        yield rounded_up(count, STEP)
+def _full_passes(rows: int, made_of: MadeOf) -> int:
+    """Full passes that passes of `rows` rows are compared with."""
+    trials = max(FEWEST_TRIALS, math.ceil(FEWEST_VALUES / made_of.scores))
+    return 1 if rows % STEP == 0 else math.ceil(trials / math.ceil(rounded_up(rows) / rows))
+
+
+def _compare(model: nn.Module, shape: Sequence[int], rows: int, passes: int) -> tuple[bool, bool]:
+    """True if passes of `rows` rows give the scores of full ones, and if also the gradients, bit for bit.
+
+    Args:
+        model: gets random weights. shape: of an input. passes: number of full passes.
+    """
+    generator = torch.Generator().manual_seed(0)
+    _randomise(model, generator)
+    same = [True, True]
+    for _ in range(passes):
+        x = torch.rand(rounded_up(rows), *shape, generator=generator)
+        full = _answers(model, x)
+        if not (bool((full[0] != full[0][:1]).any()) and bool(full[2].any())):
+            return False, False  # the same scores for all inputs, or no slope: equal bits would prove nothing
+        for first in range(0, len(x), rows):
+            here = slice(min(first, len(x) - rows), min(first, len(x) - rows) + rows)
+            pairs = zip(_answers(model, x[here]), full, strict=True)
+            plain, scores, slope = (torch.equal(few, many[here]) for few, many in pairs)
+            same = [same[0] and plain and scores, same[1] and plain and scores and slope]
+            if not same[0]:
+                return False, False
+    return same[0], same[1]
+
+
+@torch.no_grad()
+def _randomise(model: nn.Module, generator: torch.Generator) -> None:
+    """Replace weights by random ones that keep the size of what passes through."""
+    for weight in model.parameters():
+        drawn = torch.rand(weight.shape, generator=generator)
+        fan_in = weight[0].numel() if weight.ndim > 1 else 0
+        weight.copy_((2.0 * drawn - 1.0) * math.sqrt(6.0 / fan_in) if fan_in else drawn + 0.5)
 
 
 def _answers(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
