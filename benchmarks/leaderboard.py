@@ -95,7 +95,7 @@ def child(function: str, *arguments: object) -> dict[str, float]:
         "to = resource.getrusage(resource.RUSAGE_SELF); "
         "user, kernel = to.ru_utime - at.ru_utime, to.ru_stime - at.ru_stime; "
         "print(json.dumps({**found, 'cpu': user + kernel, 'user': user, 'kernel': kernel, 'wall': wall, "
-        "'memory': to.ru_maxrss / 1e6}))"
+        "'memory': b.largest_resident() / 1e9}))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     values: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -153,7 +153,6 @@ def start(store: Path, _device: str) -> Iterator[Line]:
 
 def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> dict[str, float]:
     """In one process: the highest memory of attacking, less what was there before. MiB."""
-    import resource
     from dataclasses import replace
 
     import torch
@@ -161,22 +160,20 @@ def peak(store: str, device: str, work: str, examples: int, batch_size: int) -> 
 
     from benchmark.stages.attack import attack
     from benchmark.stages.batch import Job
-    from benchmark.stages.devices import device_of, exact_math
+    from benchmark.stages.devices import device_of, exact_math, peak_memory
     from benchmark.stages.load import load_data
     from benchmarks.speed import bare
     from benchmarks.subjects import Subject, subject
 
     torch.set_num_threads(1)
 
-    def highest() -> float:
-        if device == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
     trained = subject(Path(store), device, *IMAGES, "examples=16")
     config = replace(trained.config, examples=examples)
     loaded = load_data(config.dataset, config.store, config.examples)
     place = device_of(config.trainer)
+
+    def highest() -> float:
+        return peak_memory(place) / 2**20
 
     def job(batch: int, count: int, folder: str) -> Job:
         few = loaded.attacked.take(torch.arange(count))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from benchmark import registry
 from benchmark.data import Examples
+from benchmark.stages.devices import largest_resident
 from benchmark.stages.fit import build_model
 from benchmark.stages.fitting import Fitting
 from benchmark.stages.load import load_data
@@ -124,19 +124,19 @@ def measure(network: str, recipe: str, bare_too: bool) -> dict[str, float]:
                 _bare(model, loaded.splits.train, rows, plan)
             alone.append(time.process_time() - begun)
 
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = largest_resident()
         threats = [t for t in (d.training_threat() for d in defenses) if t is not None]
         fitting = Fitting(
             model, loaded.splits.spec, loaded.splits.train, None, config.training, defenses,
             threats[-1] if threats else None, 0, Path(folder) / "training",
         )  # fmt: skip
         train(fitting, config.trainer, between)
-        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        highest = largest_resident()
     whole = [b - a - taken for a, b, taken in zip(ends, ends[1:], alone, strict=False)]
     return {
         "epoch": statistics.median(whole),
         "bare": statistics.median(alone[:-1]),
-        "mib": (highest - before) / 2**10,
+        "mib": (highest - before) / 2**20,
     }
 
 

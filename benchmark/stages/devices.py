@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     from benchmark.config.schema import Trainer
 
-__all__ = ["device_of", "exact_math", "peak_memory"]
+__all__ = ["device_of", "exact_math", "largest_resident", "peak_memory"]
 
 
 def device_of(trainer: Trainer) -> torch.device:
@@ -45,8 +46,18 @@ def exact_math() -> Iterator[None]:
 
 def peak_memory(device: torch.device) -> int:
     """Peak memory in bytes: of the device's allocator, or the largest resident size of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else largest_resident()
+
+
+def largest_resident() -> int:
+    """Largest resident size of this process in bytes.
+
+    Linux tells it in /proc; what `getrusage` says there includes the size of the process that started this one.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
     import sys
 
