@@ -183,25 +183,33 @@ def test_optimization_inside_inference_is_named(
 
 @dataclasses.dataclass(frozen=True)
 class ShowsAnother(Defense):
-    """Answers with the negative logits where no gradient is asked for."""
+    """Answers with the negative logits where no gradient is asked for, at any scale and offset."""
+
+    scale: float = 1.0
+    offset: float = 0.0
 
     def protect(self, model: nn.Module) -> nn.Module:
-        return _TwoFaced(model)
+        return _TwoFaced(model, self.scale, self.offset)
 
 
 class _TwoFaced(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, scale: float, offset: float) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.scale, self.offset = model, scale, offset
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x)
-        return logits if torch.is_grad_enabled() else -logits
+        logits: Tensor = self.model(x) * self.scale
+        return (logits if torch.is_grad_enabled() else -logits) + self.offset
 
 
-def test_a_surrogate_with_another_forward_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-6, 0.0), (1.0, 100.0)])
+def test_a_surrogate_with_another_forward_is_named(tmp_path: Path, scale: float, offset: float) -> None:
     with declared(("defense", ShowsAnother)):
-        (found,) = _findings(tmp_path, defenses=(ShowsAnother(),))
+        (found,) = [
+            each
+            for each in _findings(tmp_path, defenses=(ShowsAnother(scale, offset),))
+            if each.name != "scores_nearly_equal"
+        ]
     assert (found.name, found.severity) == ("surrogate_differs", "error")
     assert "gives other scores than one without for 8 of 8 examples" in found.evidence
 

@@ -16,11 +16,14 @@ from safetensors import safe_open
 
 from benchmark.cli import main
 from benchmark.commands.add_examples import record_given
+from benchmark.errors import RecordError
 from benchmark.interface.result import Cell
+from benchmark.records.outcomes import Outcomes
 from benchmark.records.record import read_record
 from benchmark.records.store import Store
 from benchmark.records.witness import Witness
 from benchmark.run import run
+from benchmark.stages.replay import check_distances
 from benchmark.threat.grid import of_bytes, to_bytes
 from tests.core.cells import plugin, small_config
 
@@ -80,3 +83,19 @@ def test_bytes_are_taken_as_given_examples(world: tuple[Path, Path], tmp_path: P
     made = Store(root / "results").cell(record.key)
     assert torch.equal(Witness.load(made / "witness.safetensors").ids.sort().values, ids.sort().values)
     assert kind(made) == "U8"
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-6])
+def test_a_distance_of_any_size_is_checked(world: tuple[Path, Path], size: float) -> None:
+    """Waveforms and tables have radii of a thousandth: a tolerance for images let distances pass that were halved."""
+    said = Outcomes.load(world[1] / "outcomes.safetensors")
+    rows = torch.arange(3)
+    found = {"linf": torch.tensor([0.5, 1.0, 100.0]) * size}
+
+    def told(values: list[float]) -> Outcomes:
+        return dataclasses.replace(said, linf=said.linf.index_copy(0, rows, torch.tensor(values) * size))
+
+    check_distances(found, told([0.5, 1.0, 100.0001]), rows)
+    for wrong in ([0.5, 1.001, 100.0], [0.25, 1.0, 100.0], [float("nan"), 1.0, 100.0]):
+        with pytest.raises(RecordError, match="the linf distances of the witness are not those"):
+            check_distances(found, told(wrong), rows)
