@@ -194,7 +194,7 @@ class NarrowPasses:
         return self._compared[key]
 
     def _made_of(self, place: Place) -> MadeOf | None:
-        """What the module is made of for inputs of the shape that `place` begins with; see :meth:`_recorded`."""
+        """Composition of the module for inputs of the shape that `place` begins with; see :meth:`_recorded`."""
         if place not in self._known:
             generators = generators_now()
             try:
@@ -206,7 +206,7 @@ class NarrowPasses:
         return self._known[place]
 
     def _recorded(self, shape: Sequence[int], note: Callable[[Tensor], Tensor] | None = None) -> MadeOf | None:
-        """What the module is made of; None if an operator is not exact, or no gradient reaches the input.
+        """Composition of the module; None if an operator is not exact, or no gradient reaches the input.
 
         Args:
             note: is given each tensor that the graph keeps, and returns it.
