@@ -34,6 +34,9 @@ EXACT_RADII = {Norm.linf: (0.05, 0.1, 0.2, 1.0), Norm.l1: (0.25, 0.5, 1.0, 2.0, 
 
 Array = NDArray[np.float64]
 OPTIMAL, INFEASIBLE = 0, 2
+PROBES = 16
+"""Random inputs at which what was read is compared with the network."""
+
 SLACK = 1e-9
 
 
@@ -78,7 +81,13 @@ class ReLUNet:
         ]
         biases[0] = biases[0] + weights[0] @ shift
         weights[0] = weights[0] * scale
-        return cls(tuple(w.numpy() for w in weights), tuple(b.numpy() for b in biases))
+        net = cls(tuple(w.numpy() for w in weights), tuple(b.numpy() for b in biases))
+        probes = torch.rand(PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        with torch.no_grad():
+            same = _close(copy.deepcopy(module).cpu().double()(probes), net.logits(probes))
+        if not same:
+            raise DataError("its scores are not those of its layers one after the other; expected a plain sequence")
+        return net
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits, (B, K) float64, of `x` (B, *S)."""
@@ -136,15 +145,24 @@ class ReLUNet:
 
 
 def _elementwise(part: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Shift and scale of each feature by `part`, which scales first, (D,) each."""
+    """Shift and scale of each feature by `part`, which scales first, (D,) each.
+
+    Raises:
+        DataError: if it does anything else to random inputs.
+    """
+    probes = torch.rand(PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
         at = [part(torch.full((1, *shape), v, dtype=torch.float64)).flatten() for v in (0.0, 1.0)]
         shift, scale = at[0], at[1] - at[0]
-        probe = torch.linspace(0.0, 1.0, len(shift), dtype=torch.float64)
-        found = part(probe.reshape(1, *shape)).flatten()
-    if found.shape != shift.shape or not torch.allclose(found, shift + scale * probe, atol=1e-9):
+        found = part(probes.clone()).flatten(1)
+    if found.shape != (PROBES, *shift.shape) or not _close(found, shift + scale * probes.flatten(1)):
         raise DataError("layers before the first linear one must scale and shift each feature separately")
     return shift, scale
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """True if values in double precision, (B, K), differ by rounding at most."""
+    return bool(((one - other).abs() <= 1e-9 * (1e-3 + other.abs().amax())).all())
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -144,6 +144,25 @@ def test_scales_and_shifts_before_the_first_layer_are_read() -> None:
     torch.testing.assert_close(ReLUNet.of(model, (3, 2)).logits(x).float(), model(x).detach(), rtol=0, atol=1e-5)
 
 
+class Curved(nn.Module):
+    """A curve that a line meets at 0, at one half and at 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.1 * torch.sin(2 * torch.pi * x)
+
+
+class Around(nn.Module):
+    """A layer of its own with a way around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = self.inner(x)
+        return inner + x
+
+
 def test_what_is_no_such_network_is_refused() -> None:
     with pytest.raises(
         DataError, match=r"Conv2d is not a sequence with linear layers; exact distances are known only for"
@@ -153,6 +172,12 @@ def test_what_is_no_such_network_is_refused() -> None:
         ReLUNet.of(nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)), (2,))
     with pytest.raises(DataError, match=r"must scale and shift each feature separately"):
         ReLUNet.of(nn.Sequential(nn.Softmax(1), nn.Linear(2, 2)), (2,))
+    for curved in (Curved(), nn.Sigmoid(), nn.Hardtanh(0.2, 0.8)):  # of one or two features, too
+        for size in (1, 2, 3):
+            with pytest.raises(DataError, match=r"must scale and shift each feature separately"):
+                ReLUNet.of(nn.Sequential(curved, nn.Linear(size, 2)), (size,))
+    with pytest.raises(DataError, match=r"its scores are not those of its layers one after the other"):
+        ReLUNet.of(nn.Sequential(nn.Flatten(), Around()), (2,))
     with pytest.raises(DataError, match=r"a ReLU network is solved under linf, l1, not l2"):
         ReLUNet.of(network(2, 3, 2), (2,)).distance(inputs(1, 2), torch.tensor([0]), Norm.l2)
 
