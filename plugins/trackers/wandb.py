@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,11 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmark.api import Tracker, hookimpl
+from benchmark.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from benchmark.hooks.events import CellPlan, Gallery, Report, SweepSummary, TrainingPlan
     from benchmark.records.card import Card
     from benchmark.records.record import Record
+
+
+PATIENCE = 90.0
+"""Seconds that W&B's service may take to start; W&B itself waits for 30."""
 
 
 class Mode(Enum):
@@ -164,7 +170,8 @@ class WandbTracker(Tracker):
 
         _leave_foreign_service()
         root.mkdir(parents=True, exist_ok=True)
-        mode: Any = _mode(wandb.setup().settings) if self.mode is Mode.auto else self.mode.value
+        settings = _started_service()
+        mode: Any = _mode(settings) if self.mode is Mode.auto else self.mode.value
         self._open[plan.key] = run = wandb.init(
             project=self.project,
             entity=self.entity or None,
@@ -215,6 +222,43 @@ def _staged_inside(run: Any) -> Iterator[None]:
             del os.environ["WANDB_DATA_DIR"]
         else:
             os.environ["WANDB_DATA_DIR"] = before
+
+
+_never_started: set[int] = set()
+"""This process, if W&B's service did not start in it."""
+
+
+def _started_service() -> Any:
+    """Start W&B's service unless it runs, and return W&B's settings.
+
+    W&B waits for itself for ever if its service dies while it starts, or cannot be started.
+
+    Raises:
+        BenchmarkError: if the service does not start in time.
+    """
+    import wandb
+
+    found: list[Any] = []
+
+    def start() -> None:
+        try:
+            found.append(wandb.setup().settings)
+        except BaseException as error:  # raised below
+            found.append(error)
+
+    if os.getpid() not in _never_started:
+        starting = threading.Thread(target=start, name="start of W&B", daemon=True)
+        starting.start()
+        starting.join(PATIENCE)
+    if not found:
+        _never_started.add(os.getpid())
+        raise BenchmarkError(
+            f"tracker.wandb: W&B's service did not start within {PATIENCE:.0f} s; the record can be sent later with "
+            "`benchmark publish --tracker wandb`"
+        )
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
 
 
 def _leave_foreign_service() -> None:

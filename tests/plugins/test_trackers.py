@@ -213,6 +213,34 @@ def test_no_network_is_touched(tmp_path: Path) -> None:
     assert run.summary["exit_code"] == 0
 
 
+SERVICE_DIES = """
+import sys
+from pathlib import Path
+import benchmark_plugins.trackers.wandb as tracker
+from wandb.sdk.lib.service import service_process
+from benchmark.hooks.observers import Observers
+from tests.plugins.observed_cells import cell_plan, finished
+
+service_process.get_core_path = lambda: sys.argv[2]  # a program that ends at once
+tracker.PATIENCE = 1.0
+root = Path(sys.argv[1])
+observers = Observers([tracker.WandbTracker()])
+for index in range(2):
+    plan = cell_plan(root, index)
+    observers.tell("benchmark_cell_started", plan=plan)
+    observers.tell("benchmark_cell_finished", plan=plan, record=finished(plan), folder=plan.folder, gallery=None)
+print(*observers.problems, sep="\\n")
+"""
+
+
+def test_a_service_that_dies_while_it_starts_stops_nobody(tmp_path: Path) -> None:
+    """W&B 0.31 then waits for a lock that it holds itself, for ever: seen with a service that was killed."""
+    command = [sys.executable, "-c", SERVICE_DIES, str(tmp_path), str(shutil.which("false"))]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=root)
+    assert done.stdout.count("tracker.wandb: W&B's service did not start within 1 s; the record can be sent later") == 4
+
+
 def test_wandb_is_imported_only_by_a_run() -> None:
     script = "import sys, benchmark_plugins.trackers.wandb as t; t.WandbTracker(); print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
