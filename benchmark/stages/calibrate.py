@@ -15,7 +15,7 @@ from benchmark.errors import Refused
 from benchmark.sampling import SampleRandom, derive_seed
 from benchmark.system import Detector, System
 
-__all__ = ["DETECTOR_FALSE_POSITIVES", "calibrate", "calibrated", "too_few"]
+__all__ = ["DETECTOR_FALSE_POSITIVES", "calibrate", "calibrated", "spread", "too_few"]
 
 DETECTOR_FALSE_POSITIVES = 0.05
 """False positive rate of a calibrated detector."""
@@ -41,8 +41,15 @@ def calibrate(parts: SystemSpec, spec: DataSpec, model: nn.Module, select: Examp
         chunks = torch.arange(len(select)).split(256)
         scores = torch.cat([system.suspicion(select.x(at), rng.rows(at)) for at in chunks]).double()
         threshold = calibrated(scores, DETECTOR_FALSE_POSITIVES)
-        thresholds[registry.name_of(defense)[1]] = [threshold, float(scores.std().clamp_min(1e-6))]
+        thresholds[registry.name_of(defense)[1]] = [threshold, spread(scores)]
     return thresholds
+
+
+def spread(scores: Tensor) -> float:
+    """Standard deviation of the finite scores among (N,) float64, in whatever unit; 1 where they do not vary."""
+    finite = scores[scores.isfinite()]
+    deviation = float(finite.std()) if len(finite) > 1 else 0.0
+    return deviation if deviation > torch.finfo(torch.float32).tiny else 1.0
 
 
 def too_few(count: int) -> str | None:

@@ -162,7 +162,7 @@ def _mutated(weight: Tensor, operator: Operator, rate: float, rng: SampleRandom)
     if operator is Operator.gaussian_fuzzing:
         hit = rng.uniform(*weight.shape, stream="where").squeeze(0) < rate
         noise = rng.normal(*weight.shape, stream="noise").squeeze(0).to(weight.dtype)
-        return torch.where(hit, weight + weight.std() * noise, weight)
+        return torch.where(hit, weight + weight.std(correction=0) * noise, weight)
     rows = weight.flatten(1)
     hit = (rng.uniform(len(rows), stream="where").squeeze(0) < rate).nonzero().squeeze(1)
     changed = rows.clone()

@@ -42,7 +42,8 @@ from benchmark.api import DataSpec, Defense, Examples, Loss
 from benchmark.errors import ConfigError, Refused
 from benchmark.records.store import Store
 from benchmark.run import run
-from benchmark.stages.fit import built, calibrated
+from benchmark.stages.calibrate import calibrated, spread
+from benchmark.stages.fit import built
 from benchmark.system import System
 from benchmark.testing import contract
 from benchmark.threat import Threat, parse_eps
@@ -466,6 +467,20 @@ def test_scores_are_standardised_and_added() -> None:
 def test_the_threshold_is_the_exact_quantile(count: int, rank: int) -> None:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     assert calibrated(order.double() + 1.0, 0.05) == rank
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+def test_margins_do_not_depend_on_the_unit_of_the_scores(unit: float) -> None:
+    """What an attacker weighs against the loss of the classifier: in a small unit a detector counted for nothing."""
+    scores = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
+    assert spread(scores * unit) == pytest.approx(float(scores.std()) * unit)
+    assert spread(torch.cat([scores, torch.tensor([torch.inf])]) * unit) == pytest.approx(float(scores.std()) * unit)
+
+
+@pytest.mark.parametrize("scores", [[], [3.0], [3.0, 3.0], [torch.inf], [torch.inf, 2.0]])
+def test_scores_that_do_not_vary_have_a_spread_of_one(scores: list[float]) -> None:
+    """One clean example has no deviation, which made every margin infinite: a detector that refused everything."""
+    assert spread(torch.tensor(scores, dtype=torch.float64)) == 1.0
 
 
 def test_fresh_false_positives_are_beta_distributed() -> None:
