@@ -84,11 +84,12 @@ Place = tuple[Sequence[int], int, bool]
 
 
 class MadeOf(NamedTuple):
-    """Layers, shapes and types of weights, operators of the graph, and number of scores of a row."""
+    """Layers, shapes and types of weights, operators and kept shapes of the graph, and number of scores of a row."""
 
     layers: str
     weights: tuple[object, ...]
     operators: tuple[str, ...]
+    kept: tuple[tuple[int, ...], ...]
     scores: int
 
 
@@ -214,13 +215,19 @@ class NarrowPasses:
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.module.modules()):
             return None
         leaf = torch.full((STEP, *shape), 0.5, requires_grad=True)
-        with torch.enable_grad(), saved_tensors_hooks(note or _as_it_is, _as_it_is):
+        kept: list[tuple[int, ...]] = []
+
+        def noted(tensor: Tensor) -> Tensor:
+            kept.append(tuple(tensor.shape))
+            return tensor if note is None else note(tensor)
+
+        with torch.enable_grad(), saved_tensors_hooks(noted, _as_it_is):
             scores = copy.deepcopy(self.module)(leaf.clone())
             names = _operators(scores)
         if not names or not set(names) <= EXACT:
             return None
         shapes = [(name, tuple(value.shape), value.dtype) for name, value in self.module.state_dict().items()]
-        return MadeOf(repr(self.module), tuple(shapes), tuple(names), scores[0].numel())
+        return MadeOf(repr(self.module), tuple(shapes), tuple(names), tuple(kept), scores[0].numel())
 
 
 def _full_passes(rows: int, made_of: MadeOf) -> int:
