@@ -189,7 +189,7 @@ def _named(values: Tensor) -> str:
 
 
 class Adapted(nn.Module):
-    """The user's own model, from (B, *S) in [0, 1] to logits (B, K).
+    """The user's own model, from (B, *S) in [0, 1] to logits (B, K); its inputs get the type of its weights.
 
     asked: the model. arrays: it takes NumPy arrays, and so has no gradient.
     """
@@ -202,7 +202,13 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (B, K), of the model for `x` (B, *S)."""
-        given = self.inputs.theirs(x)
+        given = self._typed(self.inputs.theirs(x))
         answer = self.asked(given.detach().cpu().numpy() if self.arrays else given)
         scores = self.answers.scores(answer, x)
         return scores.to(x.device, x.dtype) if self.arrays else scores
+
+    def _typed(self, x: Tensor) -> Tensor:
+        """`x` in the type of the weights, such as float64 or bfloat16, if all have the same one."""
+        weights = self.asked.parameters() if isinstance(self.asked, nn.Module) else ()
+        types = {weight.dtype for weight in weights if weight.is_floating_point()}
+        return x.to(types.pop()) if len(types) == 1 else x

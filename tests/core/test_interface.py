@@ -1,5 +1,6 @@
 """The Python interface: a model and arrays in memory, through the pipeline that the command line uses."""
 
+import copy
 import dataclasses
 import gc
 from collections import namedtuple
@@ -95,6 +96,16 @@ def test_the_model_is_left_as_it_was(digits: tuple[torch.Tensor, torch.Tensor]) 
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     names = {finding.name for finding in result.records[0].findings}
     assert names == {"own_code"}, "dropout was off"
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_gets_inputs_of_its_own(
+    net: nn.Module, digits: tuple[torch.Tensor, torch.Tensor], kind: torch.dtype
+) -> None:
+    usual, other = evaluated(net, digits), evaluated(copy.deepcopy(net).to(kind), digits)
+    assert usual.robust_accuracy.value == pytest.approx(other.robust_accuracy.value, abs=0.03)
+    assert usual.clean_accuracy.value == pytest.approx(other.clean_accuracy.value, abs=0.03)
+    assert {finding.name for finding in other.records[0].findings} == {"own_code", "cast_at_the_border"}
 
 
 def test_two_models_with_other_weights_are_two_cells_of_one_store(
