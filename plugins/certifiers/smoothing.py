@@ -173,7 +173,7 @@ def _dependent(noise: Tensor) -> bool:
     count, features = rows.shape
     pairs = count * (count - 1) / 2
     squares = (float((rows @ rows.T).square().sum()) - count) / 2 * features / pairs
-    return squares > 1.0 + UNLIKELY * (2.0 / pairs) ** 0.5
+    return bool(squares > 1.0 + UNLIKELY * (2.0 / pairs) ** 0.5)
 
 
 def _law(norm: Norm, sigma: float) -> tuple[Callable[[Tensor], Tensor], str]:
