@@ -93,7 +93,7 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom, goal: Goal =
 
 
 def in_top(scores: Tensor, y: Tensor) -> Tensor:
-    """True where fewer than TOP of the `scores` (B, K) come before that of `y` (B,), (B,) bool.
+    """Membership of labels `y` (B,) in the TOP highest of `scores` (B, K), (B,) bool.
 
     The first of equal scores comes before the others, as for `argmax`; `topk` would give any, even without the
     predicted label.
