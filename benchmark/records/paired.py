@@ -74,7 +74,7 @@ class Comparison:
     only_first, only_second: ids of examples robust in only one of the two. p_value: exact two-sided McNemar test of
     their numbers, whose null hypothesis is that a disagreement goes either way with probability 1/2. difference: robust
     accuracy of the first minus that of the second, with a 95 % interval given the number of disagreements
-    (Clopper-Pearson of their proportion).
+    (Clopper-Pearson of their proportion); without any, the largest share of disagreements that the examples allow.
     """
 
     first: Kept
@@ -115,7 +115,7 @@ def compared(first: Kept, second: Kept) -> Comparison:
         )
     only_first, only_second = first.robust & ~second.robust, second.robust & ~first.robust
     b, c, total = int(only_first.sum()), int(only_second.sum()), len(first.ids)
-    low, high = clopper_pearson(b, b + c) if b + c else (0.5, 0.5)
-    apart = (b + c) / total
+    low, high = clopper_pearson(b, b + c) if b + c else (0.0, 1.0)
+    apart = (b + c) / total if b + c else clopper_pearson(0, total)[1]
     difference = Interval((b - c) / total, (2 * low - 1) * apart, (2 * high - 1) * apart)
     return Comparison(first, second, first.ids[only_first], first.ids[only_second], float(mcnemar(b, c)), difference)

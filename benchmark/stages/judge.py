@@ -88,9 +88,19 @@ def answer(system: System, x: Tensor, y: Tensor, rng: SampleRandom, goal: Goal =
     predicted = torch.where(finite, logits.argmax(1), NO_ANSWER)
     suspicion = system.suspicion(x, rng) if system.detectors else None
     label = predicted if suspicion is None else torch.where((suspicion > 0) & finite, REJECTED, predicted)
-    best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
     sure = torch.where(finite, logits.float().softmax(1).amax(1), 0.0)
-    return Answer(label, (best == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, y, suspicion)
+    return Answer(label, in_top(logits, y) & (label >= 0), sure, logits, predicted, y, suspicion)
+
+
+def in_top(scores: Tensor, y: Tensor) -> Tensor:
+    """Membership of labels `y` (B,) in the TOP highest of `scores` (B, K), (B,) bool.
+
+    The first of equal scores comes before the others, as for `argmax`; `topk` would give any, even without the
+    predicted label.
+    """
+    own = scores.gather(1, y[:, None])
+    first = torch.arange(scores.shape[1], device=scores.device) < y[:, None]
+    return ((scores > own) | ((scores == own) & first)).sum(1) < TOP
 
 
 def _dense(system: System, task: DenseTask, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
@@ -125,15 +135,15 @@ def _elected(system: System, x: Tensor, y: Tensor, rng: SampleRandom) -> Answer:
     share = torch.stack([torch.where(f, z.double().softmax(1), 0.0) for f, z in zip(finite, drawn, strict=True)])
     voted = torch.stack([f * F.one_hot(z.argmax(1), z.shape[1]) for f, z in zip(finite, drawn, strict=True)])
     mean, counts = share.mean(0), voted.sum(0)
-    order = (counts + 0.5 * mean).topk(min(TOP, counts.shape[1]), dim=1).indices
-    predicted = torch.where(counts.sum(1) > 0, order[:, 0], NO_ANSWER)
+    order = counts + 0.5 * mean
+    predicted = torch.where(counts.sum(1) > 0, order.argmax(1), NO_ANSWER)
     sure = mean.gather(1, predicted[:, None].clamp_min(0)).squeeze(1).float()
     label, suspicion = predicted, None
     if system.detectors:
         suspicion = torch.stack([system.suspicion(x, turn) for turn in turns]).median(0).values
         label = torch.where((suspicion > 0) & (predicted >= 0), REJECTED, predicted)
     logits = mean.clamp_min(torch.finfo(torch.float32).tiny).log().float()
-    return Answer(label, (order == y[:, None]).any(1) & (label >= 0), sure, logits, predicted, y, suspicion)
+    return Answer(label, in_top(order, y) & (label >= 0), sure, logits, predicted, y, suspicion)
 
 
 def verdict_random(system: System, rng: SampleRandom) -> SampleRandom:

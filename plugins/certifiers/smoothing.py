@@ -36,6 +36,10 @@ CHECKED = 4096
 """Number of noise values for the test of their distribution."""
 IMPLAUSIBLE = 1e-6
 """Significance level at which the declared distribution of the noise is rejected."""
+FEWEST, MOST = 32, 256
+"""Draws of the noise of one example, at least and at most, for the test of their independence."""
+UNLIKELY = 8.0
+"""Standard deviations beyond which draws and features are not independent."""
 
 
 @dataclass(frozen=True)
@@ -124,32 +128,52 @@ def smoothed_by(system: System, x: Tensor, norm: Norm) -> float:
         )
     noise = _noise(acting[0], x)
     law, name = _law(norm, float(sigma))
-    gap, count = _distance_to(noise, law), noise.numel()
+    gap, count = _distance_to(noise.flatten(), law), noise.numel()
     if 2.0 * torch.exp(torch.tensor(-2.0 * count * gap**2)) < IMPLAUSIBLE:
         raise Refused(
             f"certifier.smoothing needs {name} noise of scale {sigma} under {norm.value}, but this system adds another"
+        )
+    if _dependent(noise):
+        raise Refused(
+            "certifier.smoothing needs noise that is independent in each feature and each pass, but that of this "
+            "system repeats itself"
         )
     return float(sigma)
 
 
 def _noise(defense: Any, x: Tensor) -> Tensor:
-    """Noise values, obtained by applying the defense to the identity.
+    """Noise of one example in several passes, (R, D) float64, obtained by applying the defense to the identity.
 
     Raises:
         Refused: if it is not noise added independently of the input.
     """
-    copies = -(-CHECKED // x[0].numel())
-    stage, ids = defense.protect(torch.nn.Identity()), torch.arange(copies, device=x.device)
+    copies = max(-(-CHECKED // x[0].numel()), FEWEST)
+    stage, turns = defense.protect(torch.nn.Identity()), torch.arange(copies, device=x.device)
+    rng = SampleRandom(0, torch.zeros_like(turns), turns)
+    uneven = rng.child("uneven").uniform(*x.shape[1:], stream="pixels").to(x.dtype)
+    flat = [torch.full_like(uneven, level) for level in (0.0, 0.25, 1.0)]
     found = []
     with torch.no_grad():
-        for level in (0.0, 0.25, 1.0):
-            flat = torch.full((copies, *x.shape[1:]), level, device=x.device)
-            with using(SampleRandom(0, ids)):
-                found.append(stage(flat) - flat)
+        for inputs in (*flat, uneven, x[:1].expand_as(uneven)):
+            with using(rng):
+                found.append(stage(inputs.clone()) - inputs)
     if not all(torch.allclose(found[0], other, atol=1e-5) for other in found[1:]):
         raise Refused("certifier.smoothing: the noise of this system depends on its input, or the sum is clipped")
-    noise: Tensor = found[0].flatten().double()
+    noise: Tensor = found[0].flatten(1).double()
     return noise
+
+
+def _dependent(noise: Tensor) -> bool:
+    """True if the rows of `noise` (R, D), or its columns, are not independent.
+
+    The squared cosine of two independent rows of independent features has the mean 1 / D, and a larger one if features
+    are correlated or rows alike; D times it has a variance of at most 2.
+    """
+    rows = torch.nn.functional.normalize(noise[:MOST], dim=1)
+    count, features = rows.shape
+    pairs = count * (count - 1) / 2
+    squares = (float((rows @ rows.T).square().sum()) - count) / 2 * features / pairs
+    return bool(squares > 1.0 + UNLIKELY * (2.0 / pairs) ** 0.5)
 
 
 def _law(norm: Norm, sigma: float) -> tuple[Callable[[Tensor], Tensor], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,8 +12,9 @@ from benchmark.tasks.boxes import contained, overlaps
 
 __all__ = ["OVERLAPS", "Matches", "average_precision", "matched"]
 
-OVERLAPS = tuple(0.5 + 0.05 * step for step in range(10))
-RECALLS = torch.linspace(0.0, 1.0, 101, dtype=torch.float64)
+OVERLAPS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
+RECALLS = torch.from_numpy(np.linspace(0.0, 1.0, 101))
+"""Both as COCO's program computes them, since a recall of 7 of 10 lies on a threshold: torch rounds ten others."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ from ._rates import Z95, wilson
 __all__ = ["Mean", "MeanAndShare"]
 
 
+ROUNDING = 1e-12
+"""Variance up to which values in [0, 1] count as equal."""
+
+
 @dataclass(frozen=True)
 class Mean:
     """A value in [0, 1] per example, and the criterion for extreme values.
@@ -34,7 +38,10 @@ class Mean:
 
 
 class MeanAndShare(torchmetrics.Metric):
-    """Mean, with its normal interval, and share, with Wilson's, over the validly attacked examples."""
+    """Mean, with its normal interval, and share, with Wilson's, over the validly attacked examples.
+
+    Of equal values, which have no spread, the interval of the mean is Wilson's as well: it holds for values in [0, 1].
+    """
 
     full_state_update = False
     total: Tensor
@@ -67,8 +74,11 @@ class MeanAndShare(torchmetrics.Metric):
         mean = low = high = None
         if count:
             mean = float(self.total) / count
-            spread = Z95 * math.sqrt(max(0.0, float(self.squares) / count - mean**2) / count)
+            variance = float(self.squares) / count - mean**2
+            spread = Z95 * math.sqrt(max(0.0, variance) / count)
             low, high = max(0.0, mean - spread), min(1.0, mean + spread)
+            if variance <= ROUNDING:
+                low, high = wilson(mean * count, count)
         share = extremes / count if count else None
         return [
             Measurement(self.of.name, mean, low, high, self.of.unit, self.of.higher_is_better),

@@ -74,17 +74,18 @@ def area(clean: Tensor, attacked: Tensor) -> float | None:
 def area_interval(clean: Tensor, attacked: Tensor) -> tuple[float | None, float | None]:
     """95 % interval of :func:`area` by DeLong's variance, clipped to [0, 1].
 
-    For perfectly separated scores the variance is 0, and the interval is Wilson's for as many pairs as the smaller
-    sample has examples. None for fewer than two examples of either kind.
+    Where that variance is 0, as for scores that are perfectly separated or all equal, the interval is Wilson's for as
+    many pairs as the smaller sample has examples. None for fewer than two examples of either kind.
     """
     if min(len(clean), len(attacked)) < 2:
         return None, None
     above, below = _placements(attacked, clean), 1.0 - _placements(clean, attacked)
     middle = float(above.mean())
-    if middle in (0.0, 1.0):
+    variance = float(above.var()) / len(attacked) + float(below.var()) / len(clean)
+    if variance == 0.0:
         least = min(len(clean), len(attacked))
-        return wilson(round(middle * least), least)
-    spread = Z95 * math.sqrt(float(above.var()) / len(attacked) + float(below.var()) / len(clean))
+        return wilson(middle * least, least)
+    spread = Z95 * math.sqrt(variance)
     return max(0.0, middle - spread), min(1.0, middle + spread)
 
 

@@ -387,6 +387,14 @@ def test_the_p_value_is_the_binomial_one() -> None:
     assert "9 robust only in the first, 2 only in the second" in str(found)
 
 
+def test_no_disagreement_among_few_examples_does_not_prove_that_there_is_none() -> None:
+    from scipy.stats import binomtest
+
+    found = compared(*(Kept(name, "", np.arange(5), np.ones(5, dtype=bool), "linf") for name in ("a", "b")))
+    most = binomtest(0, 5).proportion_ci(method="exact").high
+    assert (found.difference.value, found.difference.low, found.difference.high) == pytest.approx((0.0, -most, most))
+
+
 def test_a_table_is_cut_into_blocks_that_fit() -> None:
     text = fitted(["system", *(f"column {n}" for n in range(9))], [["mine", *("1234567" for _ in range(9))]], 40)
     assert max(len(line) for line in text.splitlines()) <= 40

@@ -362,13 +362,17 @@ def test_the_limit_of_clopper_and_pearson_gives_the_published_radii() -> None:
 
 @dataclass(frozen=True)
 class Noise(Defense):
-    """Noise on the input. law: normal or uniform. clipped: to the box. twice: scaled by two in secret."""
+    """Noise on the input. law: normal or uniform. clipped: to the box. twice: scaled by two in secret.
+
+    fault: fixed, the same in each pass; paired, the same in two features; uneven, larger where the input varies.
+    """
 
     randomized = True
     sigma: float = 0.25
     law: str = "normal"
     clipped: bool = False
     twice: bool = False
+    fault: str = ""
 
     def protect(self, model: nn.Module) -> nn.Module:
         return Noisy(model, self)
@@ -382,7 +386,13 @@ class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rng, how = sampling.ambient(), self.how
         uniform = rng.uniform(*x.shape[1:], stream="noise", low=-1.0, high=1.0)
+        if how.fault == "fixed":
+            rng = SampleRandom(0, rng.ids)
         noise = rng.normal(*x.shape[1:], stream="noise") if how.law == "normal" else uniform
+        if how.fault == "paired":
+            noise[:, 1] = noise[:, 0]
+        if how.fault == "uneven":
+            noise = noise * (1.0 + x.std(1, keepdim=True))
         noisy = x + how.sigma * (2 if how.twice else 1) * noise
         logits: Tensor = self.model(noisy.clamp(0.0, 1.0) if how.clipped else noisy)
         return logits
@@ -437,6 +447,9 @@ def test_the_class_is_chosen_by_draws_that_do_not_count() -> None:
         ((Noise(twice=True),), Norm.l2, r"needs Gaussian noise of scale 0\.25 under l2, but this system adds another"),
         ((Noise(),), Norm.l1, r"needs uniform noise of scale 0\.25 under l1"),
         ((Noise(law="uniform"),), Norm.l2, r"needs Gaussian noise"),
+        ((Noise(fault="fixed"),), Norm.l2, r"needs Gaussian noise"),
+        ((Noise(fault="paired"),), Norm.l2, r"independent in each feature and each pass, but .* repeats itself"),
+        ((Noise(fault="uneven"),), Norm.l2, r"depends on its input"),
     ],
 )
 def test_another_system_than_a_smoothed_one_is_refused(

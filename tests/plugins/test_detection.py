@@ -92,6 +92,20 @@ def test_average_precision_is_that_of_pycocotools() -> None:
     assert 0.1 < float(ours[0].mean()) < 0.99
 
 
+def test_recalls_and_overlaps_on_a_threshold_count_as_for_pycocotools() -> None:
+    truth = torch.zeros(10, 10, 5, dtype=torch.long)  # of ten objects an image, 0 to 9 are found
+    found = torch.zeros(10, 10, 6)
+    place = torch.arange(10)
+    for image in range(10):
+        truth[image, :, 0] = 1 + image % 3
+        truth[image, :, 1], truth[image, :, 3], truth[image, :, 4] = 30 * place, 30 * place + 20, 20
+        found[image, :image, 0], found[image, :image, 1] = 1.0 + image % 3, 0.9 - 0.01 * image
+        found[image, :, 2:] = truth[image, :, 1:]
+        found[image, :, 5] -= place % 6  # overlaps of 1, 0.95, 0.9, ... 0.75
+    ours = average_precision(matched(found, truth, 4), torch.ones(1, 10, dtype=torch.float64))[0, :, 1:]
+    assert np.allclose(ours.numpy(), coco_average_precision(truth, found).mean(1), atol=1e-9)
+
+
 def test_average_precision_among_crowds_is_that_of_pycocotools() -> None:
     truth, found = drawn()
     large = truth[..., 0] == 1  # those of one class are crowds, larger than what is found in them

@@ -14,7 +14,7 @@ from benchmark_plugins.metrics.detection import Detection
 from benchmark_plugins.metrics.rejection import Rejection
 from benchmark_plugins.metrics.risk_coverage import RiskCoverage
 from benchmark_plugins.metrics.robust_accuracy import RobustAccuracy
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
@@ -83,6 +83,12 @@ def test_separated_scores_have_an_interval_too() -> None:
     assert low == pytest.approx(0.7225, abs=1e-4)  # Wilson, 10 of 10
     assert high == 1.0
     assert area(torch.zeros(0), torch.ones(3)) is None
+
+
+def test_equal_scores_have_an_interval_too() -> None:
+    low, high = area_interval(torch.zeros(10), torch.zeros(20))
+    interval = binomtest(5, 10).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((interval.low, interval.high))
 
 
 def test_a_false_positive_rate_below_one_example_cannot_be_measured() -> None:

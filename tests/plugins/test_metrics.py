@@ -13,6 +13,7 @@ from benchmark_plugins.metrics._quantiles import quantile, quantile_interval
 from benchmark_plugins.metrics._rates import wilson
 from benchmark_plugins.metrics.attack_success import AttackSuccess
 from benchmark_plugins.metrics.clean_accuracy import CleanAccuracy
+from benchmark_plugins.metrics.confidence import Confidence
 from benchmark_plugins.metrics.distances import Distances
 from benchmark_plugins.metrics.false_negatives import FalseNegatives
 from benchmark_plugins.metrics.optimality_gap import OptimalityGap
@@ -277,3 +278,12 @@ def test_false_negatives_by_hand() -> None:
     assert rate.higher_is_better is False
     with pytest.raises(ConfigError, match=r"classes is \[1, 1\]; expected different numbers of classes"):
         FalseNegatives((1, 1))
+
+
+@pytest.mark.parametrize("hits", [3, 7])
+def test_the_mean_of_equal_values_is_not_known_exactly(hits: int) -> None:
+    outcomes = dataclasses.replace(by_hand(), confidence=torch.full((10,), hits / 7))
+    measured = named(Confidence(), outcomes)["attacked_confidence"]
+    assert measured.value == pytest.approx(hits / 7)
+    known = binomtest(hits, 7).proportion_ci(method="wilson")
+    assert (measured.low, measured.high) == pytest.approx((known.low, known.high))

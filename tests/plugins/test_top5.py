@@ -27,7 +27,9 @@ from benchmark.errors import Refused
 from benchmark.oracles.linear import LinearClassifier
 from benchmark.records.outcomes import Outcomes
 from benchmark.registry.catalogue import catalogue
+from benchmark.sampling import SampleRandom
 from benchmark.stages.batch import Job, attack_batch
+from benchmark.stages.judge import answer
 from benchmark.system import System
 from benchmark.threat import Goal, Norm, Threat
 
@@ -194,3 +196,15 @@ def test_every_attack_that_means_it_does_it(name: str) -> None:
         assert torch.equal(outcomes.adversarial, ~outcomes.robust_top5)
         if name not in ("none", "noise"):
             assert bool(outcomes.broken.any()), norm
+
+
+def test_of_equal_scores_the_first_are_the_top_five() -> None:
+    """As for argmax, so that the predicted label is always among them; ranks from a stable sort of NumPy."""
+    scores = torch.randint(0, 3, (300, CLASSES), generator=torch.Generator().manual_seed(0)).float()
+    scores[0] = 0.0
+    system = System(nn.Identity(), DataSpec((CLASSES,), CLASSES), ())
+    order = (-scores.numpy()).argsort(1, kind="stable")
+    for label in range(CLASSES):
+        said = answer(system, scores, torch.full((300,), label), SampleRandom(0, torch.arange(300)))
+        assert said.top5.tolist() == (order[:, :5] == label).any(1).tolist()
+        assert bool(said.top5[said.label == label].all())
