@@ -31,12 +31,19 @@ benchmark/__init__.py.)
 STEP = 4
 """Narrow passes are tried at first with a multiple of this many rows."""
 
-FEWEST_TRIALS, FEWEST_VALUES = 8, 64
-"""Passes that are compared before a number of rows is used that is no multiple of STEP, and scores of a row in them.
+FEWEST_TRIALS, MOST_TRIALS = 8, 512
+"""Passes that are compared before a number of rows is used that is no multiple of STEP, for rows of many values or one.
 
-Kernels for the rest of the rows differ from those of a full pass in a single value with a probability of 0.12 at least
-(sums of six terms; 0.6 from sixteen terms on), so that one comparison of a few values proves nothing.
+Values are the scores or the gradient of a row, whichever are fewer. Kernels for the rest of the rows differ from those
+of a full pass in a single value with a probability of 0.12 at least (sums of six terms; 0.6 from sixteen terms on), and
+a network of one feature has few gradients that differ, so that one comparison of a few values proves nothing.
 """
+
+VARIANTS = 3
+"""Sizes of random weights that are tried, so that no constant of a network hides a difference."""
+
+TELLING = 20_000
+"""Values kept per row from which one full pass tells whether a multiple of STEP rows gives its bits."""
 
 NEVER_CUT = 64
 """Passes are cut into pieces of a multiple of this many rows, but for the rest."""
@@ -84,13 +91,13 @@ Place = tuple[Sequence[int], int, bool]
 
 
 class MadeOf(NamedTuple):
-    """Layers, shapes and types of weights, operators and kept shapes of the graph, and number of scores of a row."""
+    """Layers, shapes and types of weights, operators and kept shapes of the graph, fewest values."""
 
     layers: str
     weights: tuple[object, ...]
     operators: tuple[str, ...]
     kept: tuple[tuple[int, ...], ...]
-    scores: int
+    values: int
 
 
 class NarrowPasses:
@@ -104,8 +111,8 @@ class NarrowPasses:
     one that notes its passes notes none of these. The global random generators are restored afterwards, since an attack
     may be running, and making a copy of a Keras model seeds its layers anew.
 
-    A multiple of four rows is compared with one full pass the first time that so few rows are asked about. Another
-    number of rows is compared in several passes, once it has been asked for so often that this pays.
+    A multiple of four rows is compared the first time that so few rows are asked about, another number of rows once it
+    has been asked for so often that this pays.
     """
 
     _compared: dict[tuple[object, ...], tuple[bool, bool]] = {}  # noqa: RUF012 - shared: holds for copies of a system
@@ -227,13 +234,18 @@ class NarrowPasses:
         if not names or not set(names) <= EXACT:
             return None
         shapes = [(name, tuple(value.shape), value.dtype) for name, value in self.module.state_dict().items()]
-        return MadeOf(repr(self.module), tuple(shapes), tuple(names), tuple(kept), scores[0].numel())
+        return MadeOf(
+            repr(self.module), tuple(shapes), tuple(names), tuple(kept), min(scores[0].numel(), math.prod(shape))
+        )
 
 
 def _full_passes(rows: int, made_of: MadeOf) -> int:
     """Full passes that passes of `rows` rows are compared with."""
-    trials = max(FEWEST_TRIALS, math.ceil(FEWEST_VALUES / made_of.scores))
-    return 1 if rows % STEP == 0 else math.ceil(trials / math.ceil(rounded_up(rows) / rows))
+    kept = sum(math.prod(shape[1:]) for shape in made_of.kept if shape[:1] == (STEP,))
+    if rows % STEP == 0 and kept >= TELLING:
+        return 1
+    trials = max(FEWEST_TRIALS, MOST_TRIALS // made_of.values**2)
+    return max(VARIANTS, math.ceil(trials / math.ceil(rounded_up(rows) / rows)))
 
 
 def _compare(model: nn.Module, shape: Sequence[int], rows: int, passes: int) -> tuple[bool, bool]:
@@ -243,30 +255,38 @@ def _compare(model: nn.Module, shape: Sequence[int], rows: int, passes: int) -> 
         model: gets random weights. shape: of an input. passes: number of full passes.
     """
     generator = torch.Generator().manual_seed(0)
-    _randomise(model, generator)
-    same = [True, True]
-    for _ in range(passes):
-        x = torch.rand(rounded_up(rows), *shape, generator=generator)
+    slopes, told = True, 0
+    for trial in range(passes):
+        _randomise(model, generator, trial)  # anew, since a network of few pieces has few gradients
+        x = 2.0 * torch.rand(rounded_up(rows), *shape, generator=generator) - 1.0
         full = _answers(model, x)
-        if not (bool((full[0] != full[0][:1]).any()) and bool(full[2].any())):
-            return False, False  # the same scores for all inputs, or no slope: equal bits would prove nothing
+        told += bool((full[0] != full[0][:1]).any()) and bool(full[2].any())  # else equal bits prove nothing
         for first in range(0, len(x), rows):
             here = slice(min(first, len(x) - rows), min(first, len(x) - rows) + rows)
             pairs = zip(_answers(model, x[here]), full, strict=True)
             plain, scores, slope = (torch.equal(few, many[here]) for few, many in pairs)
-            same = [same[0] and plain and scores, same[1] and plain and scores and slope]
-            if not same[0]:
+            if not (plain and scores):
                 return False, False
-    return same[0], same[1]
+            slopes = slopes and slope
+    return 2 * told >= passes, slopes and 2 * told >= passes
 
 
 @torch.no_grad()
-def _randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Replace weights by random ones that keep the size of what passes through."""
-    for weight in model.parameters():
+def _randomise(model: nn.Module, generator: torch.Generator, trial: int) -> None:
+    """Replace weights by random ones that keep the size of what passes through, up to a factor of each trial.
+
+    Every second trial has no biases. Constants and biases swallow the last bits of what is smaller than they are.
+    """
+    factor = 2.0 ** (7 * (trial % VARIANTS))
+    for name, weight in model.named_parameters():
         drawn = torch.rand(weight.shape, generator=generator)
-        fan_in = weight[0].numel() if weight.ndim > 1 else 0
-        weight.copy_((2.0 * drawn - 1.0) * math.sqrt(6.0 / fan_in) if fan_in else drawn + 0.5)
+        if weight.ndim > 1:
+            drawn, factor = (2.0 * drawn - 1.0) * math.sqrt(6.0 / weight[0].numel()) * factor, 1.0
+        elif name.endswith("bias"):
+            drawn = (drawn - 0.5) * (trial % 2 == 0)
+        else:
+            drawn = drawn + 0.5
+        weight.copy_(drawn)
 
 
 def _answers(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -276,7 +296,7 @@ def _answers(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     leaf = x.clone().requires_grad_(True)
     with torch.enable_grad(), _unseen():
         scores: Tensor = model(leaf.clone())
-        weights = torch.arange(1.0, scores[0].numel() + 1.0).reshape(scores.shape[1:])
+        weights = torch.arange(1.0, scores[0].numel() + 1.0).sqrt().reshape(scores.shape[1:])  # not round numbers
         (slope,) = torch.autograd.grad((scores * weights).sum(), leaf)
     return plain, scores.detach(), slope
 

@@ -191,7 +191,8 @@ def test_a_number_of_rows_that_is_asked_for_often_is_not_padded(
     name: str, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmark.system.rows.FEWEST_TRIALS", 1)  # or it would have to be asked for more often
-    monkeypatch.setattr("benchmark.system.rows.FEWEST_VALUES", 1)
+    monkeypatch.setattr("benchmark.system.rows.MOST_TRIALS", 1)
+    monkeypatch.setattr("benchmark.system.rows.VARIANTS", 1)
     model = Seen(NARROW[name]()).eval()
     system = _system(model)
     x = torch.rand(2 * PASS_ROWS, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -214,10 +215,35 @@ def test_no_number_of_rows_is_used_whose_bits_are_the_same_only_by_chance(width:
     whole = model(x)
     for count in (1, 2, 3, 5, 6, 7, 13, 14, 15):
         narrow = NarrowPasses(model)
-        for _ in range(1000):
+        for _ in range(6000):
             rows = narrow.rows(x[:count], followed=False)
         parts = torch.cat([model(part) for part in x[: len(x) - len(x) % rows].split(rows)])
         assert torch.equal(parts, whole[: len(parts)]), (count, rows)
+
+
+@pytest.mark.parametrize(("hidden", "classes"), [(16, 2), (8, 3), (32, 10)])
+def test_gradients_of_a_network_of_one_feature_are_those_of_a_full_pass(hidden: int, classes: int) -> None:
+    """It has few pieces, and so few gradients: with one draw of its weights they were equal by chance."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+    x = torch.rand(640, 1)
+
+    def slopes(part: Tensor) -> Tensor:
+        leaf = part.clone().requires_grad_(True)
+        scores: Tensor = model(leaf)
+        return torch.autograd.grad((scores * torch.arange(1.0, 1.0 + classes)).sum(), leaf)[0]
+
+    for count in (2, 3, 5, 6, 33, 41):
+        narrow = NarrowPasses(model)
+        for _ in range(6000):
+            rows = narrow.rows(x[:count], followed=True)
+        for other in range(4):
+            torch.manual_seed(other)
+            for weight in model.parameters():
+                nn.init.uniform_(weight, -0.5, 0.5)
+            whole = slopes(x)
+            parts = torch.cat([slopes(part) for part in x[: len(x) - len(x) % rows].split(rows)])
+            assert torch.equal(parts, whole[: len(parts)]), (count, rows)
 
 
 @pytest.mark.parametrize("width", [64, 100])
