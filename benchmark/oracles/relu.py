@@ -34,7 +34,7 @@ EXACT_RADII = {Norm.linf: (0.05, 0.1, 0.2, 1.0), Norm.l1: (0.25, 0.5, 1.0, 2.0, 
 
 Array = NDArray[np.float64]
 OPTIMAL, INFEASIBLE = 0, 2
-PROBES = 16
+ORACLE_PROBES = 16
 """Random inputs at which what was read is compared with the network."""
 
 SLACK = 1e-9
@@ -82,7 +82,7 @@ class ReLUNet:
         biases[0] = biases[0] + weights[0] @ shift
         weights[0] = weights[0] * scale
         net = cls(tuple(w.numpy() for w in weights), tuple(b.numpy() for b in biases))
-        probes = torch.rand(PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        probes = torch.rand(ORACLE_PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         with torch.no_grad():
             same = _close(copy.deepcopy(module).cpu().double()(probes), net.logits(probes))
         if not same:
@@ -150,12 +150,12 @@ def _elementwise(part: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor, Tenso
     Raises:
         DataError: if it does anything else to random inputs.
     """
-    probes = torch.rand(PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    probes = torch.rand(ORACLE_PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
         at = [part(torch.full((1, *shape), v, dtype=torch.float64)).flatten() for v in (0.0, 1.0)]
         shift, scale = at[0], at[1] - at[0]
         found = part(probes.clone()).flatten(1)
-    if found.shape != (PROBES, *shift.shape) or not _close(found, shift + scale * probes.flatten(1)):
+    if found.shape != (ORACLE_PROBES, *shift.shape) or not _close(found, shift + scale * probes.flatten(1)):
         raise DataError("layers before the first linear one must scale and shift each feature separately")
     return shift, scale
 

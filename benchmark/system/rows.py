@@ -39,10 +39,10 @@ of a full pass in a single value with a probability of 0.12 at least (sums of si
 a network of one feature has few gradients that differ, so that one comparison of a few values proves nothing.
 """
 
-VARIANTS = 3
+WEIGHT_SIZES = 3
 """Sizes of random weights that are tried, so that no constant of a network hides a difference."""
 
-TELLING = 20_000
+MANY_KEPT = 20_000
 """Values kept per row from which one full pass tells whether a multiple of STEP rows gives its bits."""
 
 NEVER_CUT = 64
@@ -242,10 +242,10 @@ class NarrowPasses:
 def _full_passes(rows: int, made_of: MadeOf) -> int:
     """Full passes that passes of `rows` rows are compared with."""
     kept = sum(math.prod(shape[1:]) for shape in made_of.kept if shape[:1] == (STEP,))
-    if rows % STEP == 0 and kept >= TELLING:
+    if rows % STEP == 0 and kept >= MANY_KEPT:
         return 1
     trials = max(FEWEST_TRIALS, MOST_TRIALS // made_of.values**2)
-    return max(VARIANTS, math.ceil(trials / math.ceil(rounded_up(rows) / rows)))
+    return max(WEIGHT_SIZES, math.ceil(trials / math.ceil(rounded_up(rows) / rows)))
 
 
 def _compare(model: nn.Module, shape: Sequence[int], rows: int, passes: int) -> tuple[bool, bool]:
@@ -277,7 +277,7 @@ def _randomise(model: nn.Module, generator: torch.Generator, trial: int) -> None
 
     Every second trial has no biases. Constants and biases swallow the last bits of what is smaller than they are.
     """
-    factor = 2.0 ** (7 * (trial % VARIANTS))
+    factor = 2.0 ** (7 * (trial % WEIGHT_SIZES))
     for name, weight in model.named_parameters():
         drawn = torch.rand(weight.shape, generator=generator)
         if weight.ndim > 1:

@@ -192,7 +192,7 @@ def test_a_number_of_rows_that_is_asked_for_often_is_not_padded(
 ) -> None:
     monkeypatch.setattr("benchmark.system.rows.FEWEST_TRIALS", 1)  # or it would have to be asked for more often
     monkeypatch.setattr("benchmark.system.rows.MOST_TRIALS", 1)
-    monkeypatch.setattr("benchmark.system.rows.VARIANTS", 1)
+    monkeypatch.setattr("benchmark.system.rows.WEIGHT_SIZES", 1)
     model = Seen(NARROW[name]()).eval()
     system = _system(model)
     x = torch.rand(2 * PASS_ROWS, 1, 8, 8, generator=torch.Generator().manual_seed(1))
