@@ -26,6 +26,7 @@ help:
 
 quickstart: $(VENV)/.for-running
 	@$(BIN)/benchmark run suite=quickstart
+	@test -f results/leaderboard/index.html || { echo "The leaderboard was not built; see above why" >&2; exit 1; }
 	@echo "The leaderboard: $(CURDIR)/results/leaderboard/index.html (open it in a browser)"
 
 test: lint pytest
