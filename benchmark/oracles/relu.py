@@ -72,7 +72,8 @@ class ReLUNet:
             raise DataError(
                 "between two linear layers there must be one ReLU and nothing else, and after the last none"
             )
-        shift, scale = _elementwise(nn.Sequential(*parts[: places[0]]), shape)
+        probes = torch.rand(ORACLE_PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        shift, scale = _elementwise(nn.Sequential(*parts[: places[0]]), probes)
         layers: list[Any] = [parts[at] for at in places]
         weights = [layer.weight.detach() for layer in layers]
         biases = [
@@ -82,9 +83,8 @@ class ReLUNet:
         biases[0] = biases[0] + weights[0] @ shift
         weights[0] = weights[0] * scale
         net = cls(tuple(w.numpy() for w in weights), tuple(b.numpy() for b in biases))
-        probes = torch.rand(ORACLE_PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         with torch.no_grad():
-            same = _close(copy.deepcopy(module).cpu().double()(probes), net.logits(probes))
+            same = _close(copy.deepcopy(module).cpu().double()(probes.clone()), net.logits(probes))
         if not same:
             raise DataError("its scores are not those of its layers one after the other; expected a plain sequence")
         return net
@@ -144,18 +144,20 @@ class ReLUNet:
         return torch.tensor(found, dtype=torch.float64)
 
 
-def _elementwise(part: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _elementwise(part: nn.Module, probes: Tensor) -> tuple[Tensor, Tensor]:
     """Shift and scale of each feature by `part`, which scales first, (D,) each.
 
+    Args:
+        probes: (P, *S) float64, random inputs.
+
     Raises:
-        DataError: if it does anything else to random inputs.
+        DataError: if it does anything else to them.
     """
-    probes = torch.rand(ORACLE_PROBES, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
-        at = [part(torch.full((1, *shape), v, dtype=torch.float64)).flatten() for v in (0.0, 1.0)]
+        at = [part(torch.full_like(probes[:1], v)).flatten() for v in (0.0, 1.0)]
         shift, scale = at[0], at[1] - at[0]
         found = part(probes.clone()).flatten(1)
-    if found.shape != (ORACLE_PROBES, *shift.shape) or not _close(found, shift + scale * probes.flatten(1)):
+    if found.shape != (len(probes), *shift.shape) or not _close(found, shift + scale * probes.flatten(1)):
         raise DataError("layers before the first linear one must scale and shift each feature separately")
     return shift, scale
 

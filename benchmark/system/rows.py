@@ -32,7 +32,7 @@ STEP = 4
 """Narrow passes are tried at first with a multiple of this many rows."""
 
 FEWEST_TRIALS, MOST_TRIALS = 8, 512
-"""Passes that are compared before a number of rows is used that is no multiple of STEP, for rows of many values or one.
+"""Fewest passes that are compared before a number of rows is used, and as many as are where a row has one value.
 
 Values are the scores or the gradient of a row, whichever are fewer. Kernels for the rest of the rows differ from those
 of a full pass in a single value with a probability of 0.12 at least (sums of six terms; 0.6 from sixteen terms on), and

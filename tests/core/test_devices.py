@@ -1,4 +1,4 @@
-"""What a process says about its memory."""
+"""Peak resident memory of a process, without that of the process that started it."""
 
 from __future__ import annotations
 
