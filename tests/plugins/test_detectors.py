@@ -471,7 +471,7 @@ def test_the_threshold_is_the_exact_quantile(count: int, rank: int) -> None:
 
 @pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
 def test_margins_do_not_depend_on_the_unit_of_the_scores(unit: float) -> None:
-    """Standard deviation in the unit of the scores: a floor of 1e-6 hid detectors of small scores from aware attacks."""
+    """Standard deviation in the unit of the scores: a floor of 1e-6 hid small ones from aware attacks."""
     scores = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
     assert spread(scores * unit) == pytest.approx(float(scores.std()) * unit)
     assert spread(torch.cat([scores, torch.tensor([torch.inf])]) * unit) == pytest.approx(float(scores.std()) * unit)
