@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,8 +42,8 @@ a network of one feature has few gradients that differ, so that one comparison o
 WEIGHT_SIZES = 3
 """Sizes of random weights that are tried, so that no constant of a network hides a difference."""
 
-MANY_KEPT = 20_000
-"""Values kept per row from which one full pass tells whether a multiple of STEP rows gives its bits."""
+MANY_KEPT = 80_000
+"""Bytes kept per row from which one full pass tells whether a multiple of STEP rows gives its bits."""
 
 NEVER_CUT = 64
 """Passes are cut into pieces of a multiple of this many rows, but for the rest."""
@@ -90,13 +90,21 @@ Place = tuple[Sequence[int], int, bool]
 """Shape of an input, number of threads, and whether only deterministic algorithms are used."""
 
 
+def _place(x: Tensor) -> Place:
+    return tuple(x.shape[1:]), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+
 class MadeOf(NamedTuple):
-    """Layers, shapes and types of weights, operators and kept shapes of the graph, fewest values."""
+    """Layers, shapes and types of weights, operators and kept shapes of the graph.
+
+    kept_bytes: that a pass keeps for its backward pass per row. values: scores or features, whichever are fewer.
+    """
 
     layers: str
     weights: tuple[object, ...]
     operators: tuple[str, ...]
     kept: tuple[tuple[int, ...], ...]
+    kept_bytes: int
     values: int
 
 
@@ -122,7 +130,6 @@ class NarrowPasses:
         self._chosen: dict[tuple[object, ...], int] = {}
         self._asked: Counter[tuple[object, ...]] = Counter()
         self._known: dict[Place, MadeOf | None] = {}
-        self._kept: dict[tuple[object, ...], int] = {}
 
     def cut(self, x: Tensor) -> list[int]:
         """Numbers of rows of the passes that `x` (B, *S) is computed in: one, or several that fit the caches.
@@ -132,43 +139,25 @@ class NarrowPasses:
         """
         if len(x) <= PASS_ROWS or x.device.type != "cpu" or x.dtype != torch.float32:
             return [len(x)]
-        shape = tuple(x.shape[1:])
-        if shape not in self._kept:
-            generators = generators_now()
-            self._kept[shape] = self._kept_per_row(shape)
-            set_generators(generators)
-        if not self._kept[shape]:
+        made_of = self._made_of(_place(x))
+        if made_of is None or not made_of.kept_bytes:
             return [len(x)]
-        fit = torch.get_num_threads() * WORKING_SET // self._kept[shape]
+        fit = torch.get_num_threads() * WORKING_SET // made_of.kept_bytes
         size = max(NEVER_CUT, fit - fit % NEVER_CUT)
         sizes = [size] * (len(x) // size)
         last, rest = len(x) % size, len(x) % PASS_ROWS
-        if (PASS_ROWS - rounded_up(rest, STEP)) * self._kept[shape] >= WORTH_A_PASS:
+        if (PASS_ROWS - rounded_up(rest, STEP)) * made_of.kept_bytes >= WORTH_A_PASS:
             sizes += [last - rest, rest]
         else:
             sizes.append(last)
         return [rows for rows in sizes if rows]
-
-    def _kept_per_row(self, shape: Sequence[int]) -> int:
-        """Bytes that a pass keeps for its backward pass per row; also 0 where it must not be cut."""
-        sizes: dict[int, int] = {}
-
-        def note(tensor: Tensor) -> Tensor:
-            if tensor.ndim and len(tensor) == STEP:
-                sizes[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-            return tensor
-
-        try:
-            return sum(sizes.values()) // STEP if self._recorded(shape, note) is not None else 0
-        except Exception:  # errors of a system are reported where its answer is needed
-            return 0
 
     def rows(self, x: Tensor, *, followed: bool) -> int:
         """Rows that a pass for `x` (B, *S) has. followed: True if a gradient follows the pass."""
         count, full = len(x), rounded_up(len(x))
         if count in (0, full) or x.device.type != "cpu" or x.dtype != torch.float32:
             return full
-        place = (x.shape[1:], torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+        place = _place(x)
         asked = (*place, count, followed)
         self._asked[asked] += 1
         known = self._chosen.get(asked)
@@ -213,20 +202,19 @@ class NarrowPasses:
                 set_generators(generators)
         return self._known[place]
 
-    def _recorded(self, shape: Sequence[int], note: Callable[[Tensor], Tensor] | None = None) -> MadeOf | None:
-        """Composition of the module; None if an operator is not exact, or no gradient reaches the input.
-
-        Args:
-            note: is given each tensor that the graph keeps, and returns it.
-        """
+    def _recorded(self, shape: Sequence[int]) -> MadeOf | None:
+        """Composition of the module; None if an operator is not exact, or no gradient reaches the input."""
         if any(each._forward_hooks or each._forward_pre_hooks for each in self.module.modules()):
             return None
         leaf = torch.full((STEP, *shape), 0.5, requires_grad=True)
         kept: list[tuple[int, ...]] = []
+        sizes: dict[int, int] = {}
 
         def noted(tensor: Tensor) -> Tensor:
             kept.append(tuple(tensor.shape))
-            return tensor if note is None else note(tensor)
+            if tensor.ndim and len(tensor) == STEP:
+                sizes[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
 
         with torch.enable_grad(), saved_tensors_hooks(noted, _as_it_is):
             scores = copy.deepcopy(self.module)(leaf.clone())
@@ -234,15 +222,13 @@ class NarrowPasses:
         if not names or not set(names) <= EXACT:
             return None
         shapes = [(name, tuple(value.shape), value.dtype) for name, value in self.module.state_dict().items()]
-        return MadeOf(
-            repr(self.module), tuple(shapes), tuple(names), tuple(kept), min(scores[0].numel(), math.prod(shape))
-        )
+        least = min(scores[0].numel(), math.prod(shape))
+        return MadeOf(repr(self.module), tuple(shapes), tuple(names), tuple(kept), sum(sizes.values()) // STEP, least)
 
 
 def _full_passes(rows: int, made_of: MadeOf) -> int:
     """Full passes that passes of `rows` rows are compared with."""
-    kept = sum(math.prod(shape[1:]) for shape in made_of.kept if shape[:1] == (STEP,))
-    if rows % STEP == 0 and kept >= MANY_KEPT:
+    if rows % STEP == 0 and made_of.kept_bytes >= MANY_KEPT:
         return 1
     trials = max(FEWEST_TRIALS, MOST_TRIALS // made_of.values**2)
     return max(WEIGHT_SIZES, math.ceil(trials / math.ceil(rounded_up(rows) / rows)))
